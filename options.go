@@ -234,7 +234,10 @@ type Recovery struct { //nolint:recvcheck // defaults and checks work on a copy
 	Window time.Duration
 	// Events is the maximum number of events that the node keeps. Defaults to 100,000 events.
 	Events int
-	// Bytes is the maximum size of these events. Defaults to 67,108,864 bytes.
+	// Bytes is the maximum of memory that these events take, as the node counts it: their messages and the names of their
+	// rooms, with 400 bytes for each event, and 100 for each room and attachment. A small event counts about 500 bytes. What they really
+	// take is at most half more. While a node starts, it also takes the events of each namespace that it receives from another one,
+	// at most Bytes of each. Defaults to 67,108,864 bytes.
 	Bytes int
 	// Sockets is the maximum number of clients that are away, in each namespace. Each takes about a kilobyte.
 	// It is also the maximum number of sockets of other nodes that the node remembers, in all namespaces. Each

@@ -108,29 +108,23 @@ func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) (o
 	p.rt.shareState(ns.name, stateContent{LogOf: &logRequest{id, node, p.knownPeers()}})
 	timer := time.NewTimer(pageTime)
 	defer timer.Stop()
-	began := time.Now()
-	var events []socketio.KeptEvent
-	size := 0
+	heritage, events, size := ns.inner.Heritage(), 0, 0
 	for n := 0; ; n++ {
 		select {
 		case page := <-pages:
 			more, ok := ns.keptEvents(page.Events)
+			events += len(more)
 			for _, e := range more {
 				size += e.Size()
-				e.Ago -= time.Since(began)
-				events = append(events, e)
 			}
 			p.inheritSockets(ns, page.Lost)
 			switch {
-			case !ok, p.rt.opts.Recovery.exceeded(len(events), size):
+			case !ok, p.rt.opts.Recovery.exceeded(events, size):
 				return true
-			case page.N != n, !ns.inner.Inherits(), page.State == nil && len(more)+len(page.Lost) == 0:
+			case page.N != n, !ns.inner.Inherits(), page.State == nil && len(more)+len(page.Lost) == 0, !heritage.Add(more):
 				return false
 			case page.State != nil:
-				for i := range events {
-					events[i].Ago += time.Since(began)
-				}
-				return ns.inner.Inherit(events, *page.State)
+				return heritage.Inherit(*page.State)
 			}
 			timer.Reset(pageTime)
 		case <-timer.C:

@@ -283,6 +283,9 @@ func (p *peerSockets) part(ctx context.Context, s *Socket, former *socketio.Away
 	if !lacks || !ok {
 		return nil, ok
 	}
+	if len(rooms) > socketio.MaxRooms {
+		return nil, false
+	}
 	heard := s.ns.lostFor(former)
 	for tries, node := range nodes {
 		if tries == partTries {
@@ -357,7 +360,7 @@ func (ns *Namespace) replayed(raws []Raw) (events []socketio.Replayed, ok bool) 
 
 // partOf answers a partRequest, if this node is asked. It reports whether the question is valid.
 func (p *peerSockets) partOf(ns *Namespace, q *partRequest) bool {
-	if !validID(q.Part) {
+	if !validID(q.Part) || len(q.Rooms) > socketio.MaxRooms {
 		return false
 	}
 	if ns.inner.Keeps() && ns.inner.IsNode(q.Node) {

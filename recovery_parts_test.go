@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -415,4 +416,42 @@ func TestRecoveryParts_NewAfterAll(t *testing.T) {
 		require.False(t, *realtimetest.Expect(t, client, realtime.EventHello).Recovered)
 		realtimetest.ExpectNone(t, client, note)
 	})
+}
+
+// partAsker is a node that counts the answers to its requests for a part.
+type partAsker struct {
+	liar
+	answers atomic.Int64
+}
+
+func (p *partAsker) Deliver(m realtime.ClusterMessage) {
+	if text, err := json.Marshal(m.State); err == nil && strings.HasPrefix(string(text), `{"part":`) {
+		p.answers.Add(1)
+	}
+}
+
+// A node does not answer a request with more rooms than the socket of a record may have.
+func TestRecoveryParts_ManyRooms(t *testing.T) {
+	for rooms, want := range map[int]int64{4096: 1, 4097: 0} {
+		t.Run(fmt.Sprint(rooms), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				n := newNodes(t, 1)
+				n.inherits(0)
+				n.servers[0].Driver(t, "d1")
+				p := &partAsker{liar: liar{adapter: n.hub.Node()}}
+				require.NoError(t, p.adapter.Start(t.Context(), p))
+				t.Cleanup(func() { _ = p.adapter.Close(context.Background()) })
+				for _, record := range realtime.SharedSockets(n.servers[0].Realtime) {
+					var of struct{ Node string }
+					require.NoError(t, json.Unmarshal([]byte(record), &of))
+					names, err := json.Marshal(make([]string, rooms))
+					require.NoError(t, err)
+					p.say(realtime.NamespaceDrivers, `{"partOf":{"part":"00000000-0000-4000-8000-000000000000","node":"`+of.Node+`","by":"LIAR--","socket":`+record+`,"rooms":`+string(names)+`}}`)
+				}
+				require.NoError(t, n.hub.Wait(t.Context()))
+				n.settle()
+				require.Equal(t, want, p.answers.Load())
+			})
+		})
+	}
 }

@@ -337,6 +337,15 @@ func TestRecovery_WhoMayNot(t *testing.T) {
 	})
 }
 
+// photos emits events of three messages to a room of /drivers.
+func photos(t *testing.T, s *realtimetest.Server, room realtime.Room, n int) {
+	t.Helper()
+	args := []json.RawMessage{json.RawMessage(`[{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)}
+	for range n {
+		require.NoError(t, s.Realtime.Drivers().To(room).EmitRaw("photo", realtime.Raw{Args: args, Attachments: [][]byte{{1}, {2}}}))
+	}
+}
+
 // Without its events there is no recovery, and never a part of them.
 func TestRecovery_Incomplete(t *testing.T) {
 	t.Parallel()
@@ -346,11 +355,12 @@ func TestRecovery_Incomplete(t *testing.T) {
 		between func(t *testing.T, s *realtimetest.Server)
 		offset  string
 	}{
-		"too many events":   {change: func(o *realtime.Options) { o.Recovery.Events = 4 }, between: func(t *testing.T, s *realtimetest.Server) { notes(t, s, room, 1, 2, 3, 4, 5) }},
-		"too many bytes":    {change: func(o *realtime.Options) { o.Recovery.Bytes = 1 << 16 }, between: func(t *testing.T, s *realtimetest.Server) { long(t, s, room, 80_000) }},
-		"too many at once":  {change: func(o *realtime.Options) { o.Limits.OutboxMessages = 16 }, between: func(t *testing.T, s *realtimetest.Server) { notes(t, s, room, 1, 2, 3, 4, 5, 6, 7, 8, 9) }},
-		"too many are away": {change: func(o *realtime.Options) { o.Recovery.Sockets = 1 }, between: func(t *testing.T, s *realtimetest.Server) { cut(t, s, s.Driver(t, "d2")) }},
-		"a made up offset":  {offset: "something"},
+		"too many events":                 {change: func(o *realtime.Options) { o.Recovery.Events = 4 }, between: func(t *testing.T, s *realtimetest.Server) { notes(t, s, room, 1, 2, 3, 4, 5) }},
+		"too many bytes":                  {change: func(o *realtime.Options) { o.Recovery.Bytes = 1 << 16 }, between: func(t *testing.T, s *realtimetest.Server) { long(t, s, room, 80_000) }},
+		"too many at once":                {change: func(o *realtime.Options) { o.Limits.OutboxMessages = 16 }, between: func(t *testing.T, s *realtimetest.Server) { notes(t, s, room, 1, 2, 3, 4, 5, 6, 7, 8, 9) }},
+		"too many with their attachments": {change: func(o *realtime.Options) { o.Limits.OutboxMessages = 16 }, between: func(t *testing.T, s *realtimetest.Server) { photos(t, s, room, 3) }},
+		"too many are away":               {change: func(o *realtime.Options) { o.Recovery.Sockets = 1 }, between: func(t *testing.T, s *realtimetest.Server) { cut(t, s, s.Driver(t, "d2")) }},
+		"a made up offset":                {offset: "something"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {

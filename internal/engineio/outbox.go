@@ -51,7 +51,7 @@ func (o *outbox) push(m *Message) {
 		q.keys[m.Key] = q.removed + len(q.ms)
 	}
 	q.ms = append(q.ms, m)
-	o.bytes += len(m.frame)
+	o.bytes += m.Queued()
 	if m.receipt {
 		q.pings++
 	}
@@ -78,7 +78,7 @@ func (o *outbox) pushFirst(m *Message) {
 	}
 	q.head--
 	q.ms[q.head] = m
-	o.bytes += len(m.frame)
+	o.bytes += m.Queued()
 }
 
 // first returns the oldest message, or nil.
@@ -93,7 +93,7 @@ func (o *outbox) first() *Message {
 func (o *outbox) shift() {
 	q := o.q
 	m := q.ms[q.head]
-	o.bytes -= len(m.frame)
+	o.bytes -= m.Queued()
 	if m.receipt {
 		q.pings--
 	}
@@ -121,7 +121,7 @@ func (o *outbox) replace(m *Message) bool {
 		return false
 	}
 	old := &q.ms[at-q.removed]
-	o.bytes += len(m.frame) - len((*old).frame)
+	o.bytes += m.Queued() - (*old).Queued()
 	*old = m
 	return true
 }
@@ -145,7 +145,7 @@ func (o *outbox) overLimit(c *Config) bool {
 func (o *outbox) wouldExceed(c *Config, ms []*Message) bool {
 	bytes := o.bytes
 	for _, m := range ms {
-		bytes += len(m.frame)
+		bytes += m.Queued()
 	}
 	return bytes > c.MaxOutboxBytes || o.len()+len(ms) > c.MaxOutboxMessages
 }

@@ -105,6 +105,9 @@ func (m *Message) isPong() bool { return m.Key == keyPong || m.Key == keyPongFra
 // Size returns the number of bytes of the content.
 func (m *Message) Size() int { return len(m.frame) - m.head }
 
+// Queued returns the number of bytes that the message counts while it is unsent: those of its frame.
+func (m *Message) Queued() int { return len(m.frame) }
+
 // Data returns the data of the message, without the packet's type. The caller must not change it.
 func (m *Message) Data() []byte {
 	if m.binary {

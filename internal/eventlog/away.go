@@ -149,7 +149,7 @@ func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
 		if !l.completeLocked(a, a.seen) { // another node may have the rest
 			ok = !a.Here() || a.seen.At >= l.trimmed // otherwise only this node knew what else was queued
 		} else {
-			_, ok = l.missedLocked(a, a.seen.inOrder(a), names(a.Rooms), 0, 0)
+			_, ok = l.missedLocked(a, a.seen.inOrder(a), names(a.Rooms), Load{})
 		}
 	}
 	a.taken = ok
@@ -270,10 +270,10 @@ func (l *Log[M]) Catch(a *Away, now []string, p *Part[M]) (c Caught[M], ok bool)
 	}
 	var kept []*entry[M]
 	if ok = complete && (!a.Here() || l.away[a.ID] == a); ok {
-		kept, ok = l.missedLocked(a, s, now, len(c.Missed), p.size())
+		kept, ok = l.missedLocked(a, s, now, p.load())
 	}
 	if len(c.Missed) > 0 && upto.from(l.cfg.Emitter) == 0 { // nobody knows which of this node's own events came before
-		ok = ok && !slices.ContainsFunc(kept, func(e *entry[M]) bool { return e.emitter == l.self })
+		ok = ok && !slices.ContainsFunc(kept, func(e *entry[M]) bool { return e.emitter == l.self && e.Key == "" })
 	}
 	if p != nil && len(kept) > 0 {
 		c.After = l.Mark(kept[0].pos)
@@ -300,19 +300,22 @@ func eventsOf[M any](entries []*entry[M]) []M {
 }
 
 // missedLocked returns the events that a socket has missed which is now in those rooms, as far as they are
-// in the log. Other events come with them: n of them, of a size.
-func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, n, size int) (missed []*entry[M], ok bool) {
-	both := slices.DeleteFunc(slices.Clone(a.Rooms), func(r Room) bool { return !slices.Contains(now, r.Name) })
-	for _, at := range l.positionsLocked(both, s.At) {
+// in the log. Other events come with them, of a load.
+func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, load Load) (missed []*entry[M], ok bool) {
+	then := byName(a.Rooms)
+	both := then.and(now)
+	positions, keyed := l.positionsLocked(a, both, s.At)
+	for _, at := range positions {
 		e := l.entryLocked(at)
+		if e == nil {
+			e = keyed[at]
+		}
 		switch {
-		case e == nil, e.empty, e.excepts(a), !e.to(both, false):
-			continue
-		case e.Key != "" && (!a.Here() || at <= a.at): // it was kept for another socket, or is not of all nodes
+		case e.excepts(then), !e.to(both, false):
 			continue
 		case e.Origin.Here && a.Turn == 0 && e.emitter.Emitter != l.nodeOf(a):
 			continue
-		case s.covers(at, e.Origin.Mark):
+		case e.Key == "" && s.covers(at, e.Origin.Mark):
 			if !a.Here() && slices.ContainsFunc(missed, func(m *entry[M]) bool { return s.lacked(m.emitter.Emitter, e.at.Sub(m.at)) }) {
 				return nil, false
 			}
@@ -324,13 +327,13 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, n, size int) (misse
 		case e.mayExcept(a), !e.to(both, true), !a.Here() && l.mayBeLaterLocked(e, s):
 			return nil, false
 		}
-		size += e.Size
+		load = load.And(e.Load)
 		missed = append(missed, e)
-		if n+len(missed) > l.cfg.CatchEvents || size > l.cfg.CatchBytes {
+		if !load.within(l.cfg.Catch) {
 			return nil, false
 		}
 	}
-	return missed, n+len(missed) <= l.cfg.CatchEvents && size <= l.cfg.CatchBytes
+	return missed, load.within(l.cfg.Catch)
 }
 
 // mayBeLaterLocked reports whether a client may have received an event that came after this one, and that the log lacks.
@@ -382,32 +385,73 @@ func (l *Log[M]) lacksLocked(a *Away, s Seen, butOf Emitter) bool {
 	})
 }
 
-// positionsLocked returns the positions of the events of rooms after one, in order.
-func (l *Log[M]) positionsLocked(rooms []Room, after uint64) (found []uint64) {
-	for _, name := range append(names(rooms), "") {
+// positionsLocked returns the positions of the events of rooms after one, in order, and those events among them that have
+// a key: only a socket of this node gets these, if they came when it had left.
+func (l *Log[M]) positionsLocked(a *Away, rooms roomsByName, after uint64) (found []uint64, withKey map[uint64]*entry[M]) {
+	withKey = map[uint64]*entry[M]{}
+	of := func(name string) {
 		list := l.rooms[name]
 		first, exact := slices.BinarySearch(list, after)
 		if exact {
 			first++
 		}
 		found = append(found, list[first:]...)
+		if !a.Here() {
+			return
+		}
+		for _, one := range l.keyed.rooms[name] {
+			if one.pos > max(after, a.at) {
+				found = append(found, one.pos)
+				withKey[one.pos] = &one.entry
+			}
+		}
+	}
+	for name := range rooms {
+		of(name)
+	}
+	if _, ok := rooms[""]; !ok {
+		of("")
 	}
 	slices.Sort(found)
-	return slices.Compact(found)
+	return slices.Compact(found), withKey
+}
+
+// roomsByName are the rooms of a socket.
+type roomsByName map[string]*Room
+
+func byName(rooms []Room) roomsByName {
+	all := make(roomsByName, len(rooms))
+	for i := range rooms {
+		all[rooms[i].Name] = &rooms[i]
+	}
+	return all
+}
+
+// and returns those rooms that are among the names.
+func (r roomsByName) and(names []string) roomsByName {
+	both := roomsByName{}
+	for _, name := range names {
+		if room := r[name]; room != nil {
+			both[name] = room
+		}
+	}
+	return both
 }
 
 // to reports whether an event went to any of the rooms after the socket had joined it. Unless surely is set,
 // it counts if it may be so, because the socket was in the room twice.
-func (e *entry[M]) to(rooms []Room, surely bool) bool {
-	return e.To.Rooms == nil || slices.ContainsFunc(rooms, func(r Room) bool {
-		return slices.Contains(e.To.Rooms, r.Name) && (!r.Since.covers(e.pos, e.Origin.Mark) || r.Again && !surely)
+func (e *entry[M]) to(rooms roomsByName, surely bool) bool {
+	return e.To.Rooms == nil || slices.ContainsFunc(e.To.Rooms, func(name string) bool {
+		r := rooms[name]
+		return r != nil && (!r.Since.covers(e.pos, e.Origin.Mark) || r.Again && !surely)
 	})
 }
 
-// excepts reports whether an event was not for the socket.
-func (e *entry[M]) excepts(a *Away) bool {
+// excepts reports whether an event was not for a socket of those rooms.
+func (e *entry[M]) excepts(rooms roomsByName) bool {
 	return slices.ContainsFunc(e.To.Except, func(name string) bool {
-		return slices.ContainsFunc(a.Rooms, func(r Room) bool { return r.Name == name && !r.Since.covers(e.pos, e.Origin.Mark) })
+		r := rooms[name]
+		return r != nil && !r.Since.covers(e.pos, e.Origin.Mark)
 	})
 }
 

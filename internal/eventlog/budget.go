@@ -19,7 +19,7 @@ type Budget[M any] struct {
 	logs []*Log[M]
 }
 
-// NewBudget returns a budget of a number of events, and of their size.
+// NewBudget returns a budget of a number of events, and of the bytes of memory that they take.
 func NewBudget[M any](events, bytes int) *Budget[M] {
 	return &Budget[M]{maxEvents: int64(events), maxBytes: int64(bytes)}
 }
@@ -35,8 +35,11 @@ func (b *Budget[M]) add(events, bytes int) {
 	b.bytes.Add(int64(bytes))
 }
 
-func (b *Budget[M]) exceeded() bool {
-	return b.events.Load() > b.maxEvents || b.bytes.Load() > b.maxBytes
+func (b *Budget[M]) exceeded() bool { return b.less(int(b.events.Load()), int(b.bytes.Load())) }
+
+// less reports whether the budget is less than so much.
+func (b *Budget[M]) less(events, bytes int) bool {
+	return int64(events) > b.maxEvents || int64(bytes) > b.maxBytes
 }
 
 // oldest returns the log with the oldest event, or nil.
@@ -59,7 +62,7 @@ const noFirst = math.MaxInt64
 // one, and emits at present, this one drops its own. If that one inherits at present, all are trimmed when it has.
 func (l *Log[M]) trimLocked(now time.Time) {
 	tooOld := now.Add(-l.cfg.Window - l.cfg.Unnoticed)
-	for l.lenLocked() > 0 && l.entries[l.skip].at.Before(tooOld) {
+	for e := l.oldestLocked(); e != nil && e.at.Before(tooOld); e = l.oldestLocked() {
 		l.evictLocked()
 	}
 	for b := l.cfg.Budget; b.exceeded(); {

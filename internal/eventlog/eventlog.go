@@ -21,19 +21,18 @@ import (
 
 // Config bounds a Log. Every field but Everything, First and Now is required.
 type Config[M any] struct {
-	Emitter     Emitter       // this node
-	Window      time.Duration // how long a socket can be away
-	Everything  bool          // the log gets the events of all other nodes, and their marks
-	Unnoticed   time.Duration // how long it takes at most until a node notices that a connection has broken
-	Budget      *Budget[M]    // of the events that are kept
-	Sockets     int           // the maximum number of sockets that are away
-	First       uint64        // the highest position before the first event; those up to it are for Inherit
-	CatchEvents int           // the maximum number of events that a socket gets at once
-	CatchBytes  int           // the maximum size of these events
-	Now         func() time.Time
+	Emitter    Emitter       // this node
+	Window     time.Duration // how long a socket can be away
+	Everything bool          // the log gets the events of all other nodes, and their marks
+	Unnoticed  time.Duration // how long it takes at most until a node notices that a connection has broken
+	Budget     *Budget[M]    // of the events that are kept
+	Sockets    int           // the maximum number of sockets that are away
+	First      uint64        // the highest position before the first event; those up to it are for Inherit
+	Catch      Load          // the maximum of what a socket gets at once
+	Now        func() time.Time
 }
 
-// Log is a ring of events, with an index by room. Its methods may be called concurrently.
+// Log is a ring of events, with an index by room. Beside it are the events with a key. Its methods may be called concurrently.
 type Log[M any] struct {
 	cfg   Config[M]
 	began time.Time
@@ -51,11 +50,11 @@ type Log[M any] struct {
 	silence time.Time // since when nothing may arrive from other nodes; zero: it does
 	// unmarked: there are nodes whose events have no marks. Nobody knows how many of them were lost in a gap.
 	unmarked bool
-	entries  []entry[M] // in the order of their positions
-	skip     int        // the first entries, which have no events any more
-	bytes    int
+	entries  []entry[M]          // in the order of their positions
+	skip     int                 // the first entries, which have no events any more
 	rooms    map[string][]uint64 // the positions of a room's events; "": of those for every socket
-	keys     map[string]uint64   // the position of the newest event of a key
+	keyed    keyedEvents[M]
+	bytes    int // of memory, of all events
 	self     *emitter
 	others   []*emitter
 	away     map[ID]*Away
@@ -102,8 +101,41 @@ type Entry[M any] struct {
 	Event  M
 	To     Target
 	Key    string // an event with a key takes the place of the one before it
-	Size   int    // in bytes
+	Load   Load
 	Origin Origin
+}
+
+// Load is what an event takes in the outbox of a socket.
+type Load struct{ Messages, Bytes int }
+
+// And returns what two events take.
+func (a Load) And(b Load) Load { return Load{a.Messages + b.Messages, a.Bytes + b.Bytes} }
+
+// within reports whether this is not more than a maximum.
+func (a Load) within(most Load) bool { return a.Messages <= most.Messages && a.Bytes <= most.Bytes }
+
+// What an event takes in memory, in bytes, beside its messages and names: TestRecovery_Memory of package socketio measures it.
+const (
+	entryMemory   = 300
+	messageMemory = 100
+	keyMemory     = 100
+	roomMemory    = 100 // with its index
+	exceptMemory  = 32
+)
+
+// memory returns about how many bytes of memory an event takes in a log.
+func (e *Entry[M]) memory() int {
+	size := entryMemory + e.Load.Messages*messageMemory + e.Load.Bytes
+	if e.Key != "" {
+		size += keyMemory + len(e.Key)
+	}
+	for _, name := range e.To.Rooms {
+		size += roomMemory + len(name)
+	}
+	for _, name := range e.To.Except {
+		size += exceptMemory + len(name)
+	}
+	return size
 }
 
 type entry[M any] struct {
@@ -111,7 +143,6 @@ type entry[M any] struct {
 	pos     uint64
 	emitter *emitter
 	at      time.Time
-	empty   bool // a newer event of the same key has replaced it
 }
 
 // New returns an empty log.
@@ -120,7 +151,7 @@ func New[M any](c Config[M]) *Log[M] {
 		c.Now = time.Now
 	}
 	l := &Log[M]{
-		cfg: c, rooms: map[string][]uint64{}, keys: map[string]uint64{}, away: map[ID]*Away{}, awaited: map[string]int{},
+		cfg: c, rooms: map[string][]uint64{}, keyed: newKeyedEvents[M](), away: map[ID]*Away{}, awaited: map[string]int{},
 		self: &emitter{Mark: Mark{Emitter: c.Emitter}}, head: c.First,
 	}
 	l.began = c.Now()
@@ -187,12 +218,9 @@ func (l *Log[M]) labelLocked(at uint64) string {
 		return l.Mark(at).String()
 	}
 	later := map[*emitter]uint64{}
-	for _, e := range slices.Backward(l.entries[l.skip:]) {
-		if e.pos <= at {
-			break
-		}
-		if e.emitter != l.self {
-			later[e.emitter] = e.Origin.At
+	for _, e := range l.others {
+		if i, _ := slices.BinarySearch(e.kept, at+1); i < len(e.kept) {
+			later[e] = l.entryLocked(e.kept[i]).Origin.At
 		}
 	}
 	return string(l.appendLabelLocked(nil, at, later))
@@ -238,29 +266,45 @@ func (l *Log[M]) Keep(e Entry[M]) {
 			l.self.At = at
 		}
 	}
-	if e.Key != "" {
-		if old, ok := l.keys[e.Key]; ok {
-			o := l.entryLocked(old) // it is kept: evicting removes it from keys
-			l.bytes -= o.Size
-			l.cfg.Budget.add(0, -o.Size)
-			var none M
-			o.Event, o.Size, o.empty = none, 0, true
-		}
-		l.keys[e.Key] = at
-	}
-	l.entries = append(l.entries, entry[M]{Entry: e, pos: at, emitter: by, at: now})
-	l.bytes += e.Size
-	l.cfg.Budget.add(1, e.Size)
-	if l.lenLocked() == 1 {
-		l.first.Store(now.UnixNano())
-	}
-	for _, r := range e.To.rooms() {
-		if list := l.rooms[r]; len(list) == 0 || list[len(list)-1] != at { // a room may be named twice
-			l.rooms[r] = append(list, at)
-		}
+	if kept := (entry[M]{Entry: e, pos: at, emitter: by, at: now}); e.Key != "" {
+		l.keepNewestLocked(kept)
+	} else {
+		l.appendLocked(kept)
 	}
 	l.trimLocked(now)
 	l.expireLocked(now)
+}
+
+// appendLocked adds an event to the ring.
+func (l *Log[M]) appendLocked(e entry[M]) {
+	l.entries = append(l.entries, e)
+	l.countEventLocked(&e, 1)
+	if l.lenLocked() == 1 {
+		l.first.Store(e.at.UnixNano())
+	}
+	e.emitter.kept = append(e.emitter.kept, e.pos)
+	for _, r := range e.To.rooms() {
+		if list := l.rooms[r]; len(list) == 0 || list[len(list)-1] != e.pos { // a room may be named twice
+			l.rooms[r] = append(list, e.pos)
+		}
+	}
+}
+
+// keepNewestLocked keeps an event in the place of the one with its key, if there is one.
+func (l *Log[M]) keepNewestLocked(e entry[M]) {
+	if old := l.keyed.all[e.Key]; old != nil {
+		l.countEventLocked(&old.entry, -1)
+	}
+	l.keyed.add(e)
+	l.countEventLocked(&e, 1)
+	l.storeFirstLocked()
+}
+
+// countEventLocked counts an event that comes or goes, which is 1 or -1.
+func (l *Log[M]) countEventLocked(e *entry[M], n int) {
+	size := n * e.memory()
+	l.bytes += size
+	l.cfg.Budget.add(n, size)
 }
 
 // Reserve returns the first of two positions of no events, and its label. Events that are emitted later
@@ -279,9 +323,21 @@ func (l *Log[M]) Head() uint64 {
 	return l.head
 }
 
-func (l *Log[M]) lenLocked() int { return len(l.entries) - l.skip }
+func (l *Log[M]) lenLocked() int { return len(l.entries) - l.skip + len(l.keyed.all) }
 
-// entryLocked returns the event at a position, or nil.
+// oldestLocked returns the oldest event, or nil.
+func (l *Log[M]) oldestLocked() *entry[M] {
+	k := l.keyed.oldest
+	if l.skip < len(l.entries) && (k == nil || l.entries[l.skip].pos < k.pos) {
+		return &l.entries[l.skip]
+	}
+	if k == nil {
+		return nil
+	}
+	return &k.entry
+}
+
+// entryLocked returns the event without a key at a position, or nil.
 func (l *Log[M]) entryLocked(at uint64) *entry[M] {
 	kept := l.entries[l.skip:]
 	i, ok := slices.BinarySearchFunc(kept, at, func(e entry[M], at uint64) int { return cmp.Compare(e.pos, at) })
@@ -293,20 +349,27 @@ func (l *Log[M]) entryLocked(at uint64) *entry[M] {
 
 // evictLocked drops the oldest event.
 func (l *Log[M]) evictLocked() {
-	e := &l.entries[l.skip]
-	at := e.pos
-	l.trimmed = at
-	l.bytes -= e.Size
-	l.cfg.Budget.add(-1, -e.Size)
-	if e.Origin.At > e.emitter.floor {
-		e.emitter.floor, e.emitter.floorAt = e.Origin.At, e.at
+	e := l.oldestLocked()
+	l.trimmed = e.pos
+	l.countEventLocked(e, -1)
+	if e.Key != "" {
+		l.keyed.remove(l.keyed.oldest)
+	} else {
+		l.dropLocked(e)
 	}
-	if e.Key != "" && l.keys[e.Key] == at {
-		delete(l.keys, e.Key)
+	l.storeFirstLocked()
+}
+
+// dropLocked drops the oldest event of the ring.
+func (l *Log[M]) dropLocked(e *entry[M]) {
+	by := e.emitter
+	if e.Origin.At > by.floor {
+		by.floor, by.floorAt = e.Origin.At, e.at
 	}
+	by.kept = by.kept[1:]
 	for _, r := range e.To.rooms() {
 		switch list := l.rooms[r]; {
-		case len(list) == 0 || list[0] != at:
+		case len(list) == 0 || list[0] != e.pos:
 		case len(list) == 1:
 			delete(l.rooms, r)
 		default:
@@ -319,9 +382,13 @@ func (l *Log[M]) evictLocked() {
 		clear(l.entries[n:])
 		l.entries, l.skip = l.entries[:n], 0
 	}
+}
+
+// storeFirstLocked records when the oldest event came.
+func (l *Log[M]) storeFirstLocked() {
 	first := int64(noFirst)
-	if l.lenLocked() > 0 {
-		first = l.entries[l.skip].at.UnixNano()
+	if e := l.oldestLocked(); e != nil {
+		first = e.at.UnixNano()
 	}
 	l.first.Store(first) // once: Budget.oldest reads it meanwhile
 }

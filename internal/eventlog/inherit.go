@@ -47,14 +47,12 @@ func (l *Log[M]) Page(after uint64, n, bytes int) (events []Inherited[M], next u
 	first, _ := slices.BinarySearchFunc(kept, after+1, func(e entry[M], at uint64) int { return cmp.Compare(e.pos, at) })
 	size := 0
 	for i := range kept[first:] {
-		switch e := &kept[first+i]; {
-		case e.empty, e.Key != "":
-		case len(events) == n, size >= bytes:
+		if len(events) == n || size >= bytes {
 			return events, after, nil
-		default:
-			events, after = append(events, Inherited[M]{e.Entry, now.Sub(e.at)}), e.pos
-			size += e.Size + e.To.Size()
 		}
+		e := &kept[first+i]
+		events, after = append(events, Inherited[M]{e.Entry, now.Sub(e.at)}), e.pos
+		size += e.Load.Bytes + e.To.Size()
 	}
 	end = &State{Age: now.Sub(l.began), Unmarked: l.unmarked}
 	if !l.deaf.when.IsZero() {
@@ -76,6 +74,73 @@ func (l *Log[M]) Page(after uint64, n, bytes int) (events []Inherited[M], next u
 		end.Known = append(end.Known, k)
 	}
 	return events, after, end
+}
+
+// Heritage is what has come so far of the log of another node. It keeps the newest events, as many as the log may have that
+// inherits them: that would drop the others. Only one goroutine uses it.
+type Heritage[M any] struct {
+	l       *Log[M]
+	began   time.Time
+	events  []Inherited[M] // with their age when it began
+	bytes   int            // of memory
+	dropped map[Emitter]dropped
+}
+
+// dropped is the newest event of a node that was dropped.
+type dropped struct {
+	at  uint64
+	ago time.Duration // when the heritage began
+}
+
+// Heritage returns an empty heritage for this log.
+func (l *Log[M]) Heritage() *Heritage[M] {
+	return &Heritage[M]{l: l, began: l.cfg.Now(), dropped: map[Emitter]dropped{}}
+}
+
+// Add adds the next event.
+func (h *Heritage[M]) Add(e Inherited[M]) {
+	e.Ago -= h.age()
+	h.events, h.bytes = append(h.events, e), h.bytes+e.memory()
+	for h.l.cfg.Budget.less(len(h.events), h.bytes) {
+		h.drop()
+	}
+}
+
+func (h *Heritage[M]) age() time.Duration { return h.l.cfg.Now().Sub(h.began) }
+
+// drop drops the oldest event.
+func (h *Heritage[M]) drop() {
+	e := h.events[0]
+	h.events[0], h.events, h.bytes = Inherited[M]{}, h.events[1:], h.bytes-e.memory()
+	if m := e.Origin.Mark; h.dropped[m.Emitter].at < m.At {
+		h.dropped[m.Emitter] = dropped{m.At, e.Ago}
+	}
+}
+
+// Inherit adds what has come to the log, with what the other log knows. See Log.Inherit. ok is false, too, if the other log has
+// forgotten the node of an event that was dropped.
+func (h *Heritage[M]) Inherit(s State, relabel func(e M, label string) M) (ok bool) {
+	age := h.age()
+	if s, ok = h.without(s, age); !ok {
+		return false
+	}
+	for i := range h.events {
+		h.events[i].Ago += age
+	}
+	return h.l.Inherit(h.events, s, relabel)
+}
+
+// without returns what a log knows that does not have the events which were dropped.
+func (h *Heritage[M]) without(s State, age time.Duration) (less State, ok bool) {
+	s.Known = slices.Clone(s.Known)
+	for i := range s.Known {
+		k := &s.Known[i]
+		if d := h.dropped[k.Mark.Emitter]; d.at > k.Floor {
+			k.Floor, k.FloorAgo = d.at, d.ago+age
+		}
+		delete(h.dropped, k.Mark.Emitter)
+	}
+	return s, len(h.dropped) == 0
 }
 
 // Inherits reports whether the log has a place for the events of another one. After a gap, and when it has dropped events
@@ -185,8 +250,9 @@ func (l *Log[M]) prependLocked(events []Inherited[M], now time.Time) {
 		l.first.Store(now.Add(-events[0].Ago).UnixNano())
 	}
 	at := l.cfg.First - uint64(len(events))
-	before := make([]entry[M], 0, len(events)+l.lenLocked())
-	rooms := map[string][]uint64{}
+	own := l.entries[l.skip:]
+	before := make([]entry[M], 0, len(events)+len(own))
+	rooms, kept := map[string][]uint64{}, map[*emitter][]uint64{}
 	for _, in := range events {
 		e := entry[M]{Entry: in.Entry, pos: at, emitter: l.emitterLocked(in.Origin.Emitter), at: now.Add(-in.Ago)}
 		if e.emitter == nil {
@@ -197,16 +263,18 @@ func (l *Log[M]) prependLocked(events []Inherited[M], now time.Time) {
 				rooms[r] = append(list, at)
 			}
 		}
+		kept[e.emitter] = append(kept[e.emitter], at)
 		before = append(before, e)
-		l.bytes += e.Size
-		l.cfg.Budget.add(1, e.Size)
+		l.countEventLocked(&e, 1)
 		at++
 	}
 	for r, list := range rooms {
 		l.rooms[r] = append(list, l.rooms[r]...)
 	}
-	l.entries, l.skip = append(before, l.entries[l.skip:]...), 0
-	if len(l.entries) > 0 {
-		l.first.Store(l.entries[0].at.UnixNano())
+	for by, list := range kept {
+		by.kept = append(list, by.kept...)
 	}
+	before = append(before, own...)
+	l.entries, l.skip = before, 0
+	l.storeFirstLocked()
 }

@@ -34,6 +34,7 @@ type modelLog = eventlog.Log[happened]
 // truth is what the model knows of an event.
 type truth struct {
 	room string
+	key  string
 	by   *modelNode
 	at   uint64
 	when time.Time
@@ -54,6 +55,14 @@ type modelNode struct {
 	named     map[*modelNode]bool // those that have told of themselves, and are not known to be dead
 	lost      map[*modelNode]time.Time
 	inherits  bool // it may
+	positions map[string]position
+}
+
+// position is the newest event of a key in the log of a node.
+type position struct {
+	id   int
+	at   uint64
+	room string
 }
 
 // message is under way from a node to another one.
@@ -75,6 +84,7 @@ type modelClient struct {
 	record  eventlog.Record // of its socket, when its node died
 	made    time.Time       // when that was
 	left    time.Time       // when it left that node; zero: it was connected then
+	leftAt  uint64          // the newest position then
 	began   int             // the newest event when it connected as a new one
 	before  map[int]bool    // the events that its node had then
 	offset  string
@@ -104,6 +114,7 @@ type model struct {
 	recovered int
 	returned  int
 	parts     int
+	keyed     int // the events with a key that clients got
 	story     []string
 }
 
@@ -126,11 +137,11 @@ func (w *model) node() *modelNode {
 	w.names++
 	n := &modelNode{
 		name: w.names, has: map[int]bool{}, queues: map[*modelNode][]message{}, lostFrom: map[*modelNode]bool{}, told: map[*modelNode]bool{}, peers: map[*modelNode]bool{},
-		named: map[*modelNode]bool{}, lost: map[*modelNode]time.Time{}, inherits: true,
+		positions: map[string]position{}, named: map[*modelNode]bool{}, lost: map[*modelNode]time.Time{}, inherits: true,
 	}
 	cfg := eventlog.Config[happened]{
-		Everything: true, Window: w.window, Unnoticed: modelUnnoticed, Budget: eventlog.NewBudget[happened](w.kept, 1<<20), Sockets: 10,
-		First: 1 << 20, CatchEvents: 1000, CatchBytes: 1 << 20, Now: func() time.Time { return w.now },
+		Everything: true, Window: w.window, Unnoticed: modelUnnoticed, Budget: eventlog.NewBudget[happened](w.kept<<w.random.IntN(2), 1<<30), Sockets: 10,
+		First: 1 << 20, Catch: eventlog.Load{Messages: 1000, Bytes: 1 << 20}, Now: func() time.Time { return w.now },
 	}
 	copy(cfg.Emitter[:], fmt.Sprintf("N-%04d", n.name))
 	n.modelLog = eventlog.New[happened](cfg)
@@ -202,7 +213,7 @@ func (w *model) emit(n *modelNode, room string) {
 	step := n.Step(at)
 	w.keep(n, id, room, at, eventlog.Origin{})
 	n.End()
-	w.events = append(w.events, truth{room, n, at, w.now})
+	w.events = append(w.events, truth{room: room, by: n, at: at, when: w.now})
 	w.logf("%d: %d emits to %s", id, n.name, room)
 	w.deliver(n, id, room, at, step.Mark)
 	w.send(n, id, func(to *modelNode) {
@@ -214,9 +225,46 @@ func (w *model) emit(n *modelNode, room string) {
 	})
 }
 
+// emitKeyed emits an event with a key. It has no label, and connected clients do not matter for it.
+func (w *model) emitKeyed(n *modelNode, key, room string) {
+	id := len(w.events)
+	w.events = append(w.events, truth{room: room, key: key, by: n, when: w.now})
+	w.logf("%d: %d emits %s to %s", id, n.name, key, room)
+	w.keepKeyed(n, id)
+	w.send(n, 0, func(to *modelNode) { w.keepKeyed(to, id) })
+}
+
+// keepKeyed keeps an event with a key if somebody waits for it.
+func (w *model) keepKeyed(n *modelNode, id int) {
+	e := w.events[id]
+	to := eventlog.Target{Rooms: []string{e.room}}
+	if !n.Awaited(to) {
+		return
+	}
+	at := n.Begin()
+	n.Keep(eventlog.Entry[happened]{Event: happened{id: id}, To: to, Key: e.key, Load: load("?")})
+	n.End()
+	n.positions[e.key] = position{id, at, e.room}
+}
+
+// newest returns the newest event of each key that came for a client while it was away from a node, in order.
+func (w *model) newest(c *modelClient, n *modelNode) (ids []int) {
+	var all []position
+	for _, p := range n.positions {
+		if p.at > c.leftAt && slices.Contains(c.rooms, p.room) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b position) int { return int(a.at) - int(b.at) })
+	for _, p := range all {
+		ids = append(ids, p.id)
+	}
+	return ids
+}
+
 func (w *model) keep(n *modelNode, id int, room string, at uint64, o eventlog.Origin) {
 	n.has[id] = true
-	n.Keep(eventlog.Entry[happened]{Event: happened{id, string(n.AppendLabel(nil, at))}, To: eventlog.Target{Rooms: []string{room}}, Size: 1, Origin: o})
+	n.Keep(eventlog.Entry[happened]{Event: happened{id, string(n.AppendLabel(nil, at))}, To: eventlog.Target{Rooms: []string{room}}, Load: load("?"), Origin: o})
 }
 
 // deliver queues an event on the sockets of a node.
@@ -399,7 +447,11 @@ func (w *model) inherit(n, of *modelNode) {
 	n.inherits = false
 	events, _, state := of.Page(0, 1<<20, 1<<20)
 	w.logf("%d inherits from %d", n.name, of.name)
-	n.Inherit(events, *state, func(e happened, label string) happened { return happened{e.id, label} })
+	h := n.Heritage()
+	for _, e := range events {
+		h.Add(e)
+	}
+	h.Inherit(*state, func(e happened, label string) happened { return happened{e.id, label} })
 	events, _, _ = n.Page(0, 1<<20, 1<<20)
 	for _, e := range events {
 		n.has[e.Event.id] = true
@@ -446,6 +498,7 @@ func (w *model) leave(c *modelClient) {
 	c.node.Pause()
 	c.node.Leave(a)
 	c.node.End()
+	c.leftAt = c.node.Head()
 	c.node.Settle(a, nil)
 	c.record, c.made = c.node.Record(a), w.now
 	w.logf("client %d leaves %d, got %v", c.name, c.node.name, c.got)
@@ -517,7 +570,7 @@ func (w *model) part(c *modelClient, n *modelNode, r eventlog.Record, heard time
 			w.failf("no record")
 		}
 		if p, ok := o.PartOf(a, c.rooms, n.Emitter()); ok {
-			p.Rooms, p.Size = c.rooms, len(p.Events)
+			p.Rooms, p.Load = c.rooms, eventlog.Load{Messages: len(p.Events), Bytes: len(p.Events)}
 			w.logf("%d has a part: %v up to %s", o.name, p.Events, p.Upto)
 			w.parts++
 			return &p
@@ -560,11 +613,22 @@ func (w *model) recover(c *modelClient, n *modelNode) bool {
 	c.node, c.former, c.ahead = n, n, got.Ahead
 	c.a = eventlog.Away{Base: got.Head, Since: got.Seen, Label: got.Label, Turn: a.Turn + 1, Beyond: got.Beyond, After: got.After}
 	c.a.Trail.Begin(got.Head)
-	var missed []int
+	var missed, keyed, newest []int
 	for _, e := range got.Missed {
+		if w.events[e.id].key != "" {
+			keyed = append(keyed, e.id)
+			continue
+		}
 		c.queue(w.now, e)
 		missed = append(missed, e.id)
 	}
+	if a.Here() {
+		newest = w.newest(c, n)
+	}
+	if !slices.Equal(keyed, newest) {
+		w.failf("client %d gets %v of the events with a key, and not %v", c.name, keyed, newest)
+	}
+	w.keyed += len(keyed)
 	c.queue(w.now, happened{0, n.Label(got.Head)})
 	w.complete(c, n, missed)
 	return true
@@ -574,7 +638,7 @@ func (w *model) recover(c *modelClient, n *modelNode) bool {
 func (w *model) complete(c *modelClient, n *modelNode, missed []int) {
 	for id, e := range w.events {
 		switch {
-		case id <= c.began, c.excused[id], c.before[id], !slices.Contains(c.rooms, e.room), slices.Contains(c.got, id), slices.Contains(missed, id):
+		case e.key != "", id <= c.began, c.excused[id], c.before[id], !slices.Contains(c.rooms, e.room), slices.Contains(c.got, id), slices.Contains(missed, id):
 		case slices.ContainsFunc(n.queues[e.by], func(m message) bool { return m.event == id }): // it still comes
 		case !w.has(id):
 		case e.by.mute && !e.by.dead: // nobody knows yet that it cannot be heard
@@ -605,7 +669,7 @@ func (w *model) act() {
 		}
 	}
 	n, c := pick(w, w.nodes), pick(w, w.clients)
-	switch w.random.IntN(12) {
+	switch w.random.IntN(13) {
 	case 0, 1:
 		w.emit(n, pick(w, []string{"a", "b", "c"}))
 	case 2, 3, 4, 5:
@@ -647,6 +711,10 @@ func (w *model) act() {
 			w.beat(n)
 			w.share(n)
 		}
+	case 12:
+		for range 1 + w.random.IntN(4) {
+			w.emitKeyed(n, pick(w, []string{"car 1", "car 2"}), pick(w, []string{"a", "b", "c"}))
+		}
 	}
 }
 
@@ -674,14 +742,16 @@ func newModel(t *testing.T, seed uint64) *model {
 
 func TestModel(t *testing.T) {
 	t.Parallel()
-	recovered, returned, parts := 0, 0, 0
+	recovered, returned, parts, keyed := 0, 0, 0, 0
 	for seed := range uint64(500) {
 		w := newModel(t, seed)
 		for range 300 {
 			w.act()
 		}
 		recovered, returned, parts = recovered+w.recovered, returned+w.returned, parts+w.parts
+		keyed += w.keyed
 	}
 	require.Greater(t, recovered, returned/2)
 	require.Greater(t, parts, returned/50)
+	require.Greater(t, keyed, returned/50)
 }

@@ -21,6 +21,7 @@ type emitter struct {
 	deafened time.Time // when it was known that others may have been lost since its last event; zero: it was not
 	gone     time.Time // when it was known to have ended; zero: it was not
 	relayed  bool      // only other nodes have told of it
+	kept     []uint64  // the positions of its events in the ring
 }
 
 // loss says that events of a node after a position did not arrive, which came before a time.

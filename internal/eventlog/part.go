@@ -4,6 +4,7 @@
 package eventlog
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ import (
 type Part[M any] struct {
 	Rooms  []string // in which the client is now
 	Events []M
-	Size   int    // of the events, in bytes
+	Load   Load   // of the events
 	Upto   string // a label: whoever has the events has all up to here
 }
 
@@ -30,7 +31,7 @@ func (l *Log[M]) PartOf(a *Away, now []string, by Emitter) (p Part[M], ok bool) 
 	if !ok || !whole && (l.lacksLocked(a, s, by) || l.maybeMoreLocked(a, s)) {
 		return p, false
 	}
-	missed, ok := l.missedLocked(a, s, now, 0, 0)
+	missed, ok := l.missedLocked(a, s, now, Load{})
 	var without map[*emitter]uint64
 	if asks := l.emitterLocked(by); asks != nil && !whole {
 		missed = slices.DeleteFunc(missed, func(e *entry[M]) bool { return e.emitter == asks })
@@ -61,25 +62,33 @@ func (l *Log[M]) Lacks(a *Away, unshared time.Time) (r Record, lacks, ok bool) {
 // sharedLocked reports whether a client has received every event that this node has emitted until a time, so that
 // it does not matter which of them other nodes lack.
 func (l *Log[M]) sharedLocked(s Seen, unshared time.Time) bool {
-	for _, e := range slices.Backward(l.entries[l.skip:]) {
-		if e.emitter == l.self && e.Key == "" && !e.at.After(unshared) {
-			return s.covers(e.pos, e.Origin.Mark)
+	own := l.self.kept
+	later, _ := slices.BinarySearchFunc(own, unshared, func(at uint64, t time.Time) int {
+		if l.entryLocked(at).at.After(t) {
+			return 1
 		}
+		return -1
+	})
+	if later == 0 {
+		return true
 	}
-	return true
+	e := l.entryLocked(own[later-1])
+	return s.covers(e.pos, e.Origin.Mark)
 }
 
 // fits reports whether the part is of the rooms in which a client is now, and says what the client has
 // received with it. No part fits too.
 func (p *Part[M]) fits(a *Away, s Seen, now []string) bool {
-	return p == nil || !s.partial && !slices.ContainsFunc(a.Rooms, func(r Room) bool {
-		return slices.Contains(p.Rooms, r.Name) != slices.Contains(now, r.Name)
-	})
+	if p == nil {
+		return true
+	}
+	then := byName(a.Rooms)
+	return !s.partial && maps.Equal(then.and(p.Rooms), then.and(now))
 }
 
-func (p *Part[M]) size() int {
+func (p *Part[M]) load() (of Load) {
 	if p == nil {
-		return 0
+		return of
 	}
-	return p.Size
+	return p.Load
 }

@@ -119,8 +119,17 @@ func (l *Log[M]) Foreign(r Record, lost time.Time, owner any) (a *Away, ok bool)
 	return a, ok && a.Node != l.cfg.Emitter
 }
 
+// MaxRooms is the maximum number of rooms of a socket that other nodes are told of, and MaxFormer of those that it has left.
+const (
+	MaxRooms  = 4096
+	MaxFormer = 64
+)
+
 // OfRecord is Foreign for any node.
 func (l *Log[M]) OfRecord(r Record, lost time.Time, owner any) (a *Away, ok bool) {
+	if len(r.Rooms) > MaxRooms || len(r.Former) > MaxFormer {
+		return nil, false
+	}
 	a = &Away{Turn: r.Turn, Socket: r.Socket, Former: r.Former, Lost: lost, Owner: owner}
 	if a.ID, ok = ParseID(r.ID); !ok {
 		return nil, false

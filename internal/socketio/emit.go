@@ -74,6 +74,14 @@ func SizeOf(ms []*Message) (size int) {
 	return size
 }
 
+// loadOf returns what messages take in an outbox.
+func loadOf(ms []*Message) (of eventlog.Load) {
+	for _, m := range ms {
+		of = of.And(eventlog.Load{Messages: 1, Bytes: m.Queued()})
+	}
+	return of
+}
+
 // Wanted reports whether a socket of this node, or a client that is away from it, may receive what is
 // emitted to a target.
 func (n *Namespace) Wanted(t Target) bool {
@@ -204,7 +212,7 @@ func (n *Namespace) begin(to eventlog.Target, e *Outgoing, args []json.RawMessag
 		v.label = string(n.log.AppendLabel(space[:0], v.at))
 		v.kept = v.inside()
 	}
-	n.log.Keep(eventlog.Entry[[]*Message]{Event: v.kept, To: to, Key: e.Key, Size: SizeOf(v.kept), Origin: v.origin})
+	n.log.Keep(eventlog.Entry[[]*Message]{Event: v.kept, To: to, Key: e.Key, Load: loadOf(v.kept), Origin: v.origin})
 	return v
 }
 

@@ -103,15 +103,12 @@ func (s *Socket) leaves(room string) {
 	more := m.further()
 	delete(more.joined, room)
 	if !slices.Contains(more.former, room) {
-		if len(more.former) == maxFormer {
+		if len(more.former) == eventlog.MaxFormer {
 			more.former = slices.Delete(more.former, 0, 1)
 		}
 		more.former = append(more.former, room)
 	}
 }
-
-// maxFormer is the maximum number of rooms that a socket remembers after it has left them.
-const maxFormer = 64
 
 // joining is called before the socket joins a room.
 func (s *Socket) joining(room string) {

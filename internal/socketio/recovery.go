@@ -72,7 +72,7 @@ const findTimeout = 2 * time.Second
 func newRecoveryLog(c *RecoveryConfig, e *EngineConfig, b *eventlog.Budget[[]*Message]) *recoveryLog {
 	cfg := eventlog.Config[[]*Message]{
 		Window: c.Window, Everything: c.Everything, Unnoticed: e.PingInterval + e.PingTimeout + unnoticedSlack, Budget: b, Sockets: c.Sockets,
-		CatchEvents: e.MaxOutboxMessages / 2, CatchBytes: e.MaxOutboxBytes / 2,
+		Catch: eventlog.Load{Messages: e.MaxOutboxMessages / 2, Bytes: e.MaxOutboxBytes / 2},
 	}
 	copy(cfg.Emitter[:], rand.Text())
 	if c.Everything {
@@ -261,22 +261,34 @@ func (s *Socket) Catch(wanted bool, p *Part) (missed []*Message, events int, ok 
 		more.label = c.Label
 	}
 	more.former = a.Former
-	for _, name := range rooms {
-		switch i := slices.IndexFunc(a.Rooms, func(r eventlog.Room) bool { return r.Name == name }); {
-		case i < 0:
-			s.joins(name, c.Head)
-		case !a.Rooms[i].Since.Zero():
-			s.keepsRoom(a.Rooms[i])
-		}
-	}
+	s.rejoins(rooms, a, c.Head)
 	return slices.Concat(c.Missed...), len(c.Missed), true
 }
 
-// shareable reports whether other nodes understand the record of a socket. With too many nodes they do
+// rejoins records the rooms of a resumed socket: it has joined some at a position, and was in the others before.
+func (s *Socket) rejoins(rooms []string, a *Away, at uint64) {
+	then := make(map[string]eventlog.Room, len(a.Rooms))
+	for _, r := range a.Rooms {
+		then[r.Name] = r
+	}
+	for _, name := range rooms {
+		switch r, ok := then[name]; {
+		case !ok:
+			s.joins(name, at)
+		case !r.Since.Zero():
+			s.keepsRoom(r)
+		}
+	}
+}
+
+// MaxRooms is the maximum number of rooms of a socket whose client can come to another node.
+const MaxRooms = eventlog.MaxRooms
+
+// shareable reports whether other nodes understand the record of a socket. With too many nodes or rooms they do
 // not.
 func shareable(a *Away) bool {
 	whole := func(label string) bool { return label != "" && !strings.HasSuffix(label, eventlog.Incomplete) }
-	return whole(a.Label) && !slices.ContainsFunc(a.Rooms, func(r eventlog.Room) bool { return r.Label != "" && !whole(r.Label) })
+	return len(a.Rooms) <= MaxRooms && whole(a.Label) && !slices.ContainsFunc(a.Rooms, func(r eventlog.Room) bool { return r.Label != "" && !whole(r.Label) })
 }
 
 // Record describes an open socket for other nodes. ok is false if its client cannot recover there.

@@ -4,10 +4,14 @@ package socketio
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/eventlog"
 )
 
 // costly returns a namespace with so many sockets in room "r", whose clients get offsets in that way. With
@@ -87,4 +91,67 @@ func leastAllocs(t *testing.T, o Offsets, sockets int, emit func(n *Namespace) (
 		least = min(least, once())
 	}
 	return least
+}
+
+// What the log counts is about what its events take in memory, whatever they are, also when the oldest ones have gone.
+func TestRecovery_Memory(t *testing.T) { // not parallel: it measures the heap
+	const kept, emitted = 5000, 12_000
+	room := func(n int) string { return fmt.Sprintf("trip:6f1c0f9e-0000-4000-8000-%012d", n) }
+	rooms := func(from int) (all []string) {
+		for n := range 200 {
+			all = append(all, room(from+n))
+		}
+		return all
+	}
+	one, short := Target{Rooms: []string{"one"}}, []json.RawMessage{json.RawMessage(`{"lat":23.1136,"lng":-82.3666}`)}
+	long := []json.RawMessage{json.RawMessage(`"` + strings.Repeat("x", 2000) + `"`)}
+	for name, c := range map[string]struct {
+		every int // so many of the emits are left out, but for one
+		emit  func(n *Namespace, i int)
+	}{
+		"one room":  {1, func(n *Namespace, _ int) { n.EmitEvent(one, &Outgoing{Name: "moved"}, short) }},
+		"everybody": {1, func(n *Namespace, _ int) { n.EmitEvent(Target{All: true}, &Outgoing{Name: "moved"}, short) }},
+		"a room of its own": {1, func(n *Namespace, i int) {
+			n.EmitEvent(Target{Rooms: []string{room(i)}}, &Outgoing{Name: "moved"}, short)
+		}},
+		"many rooms": {50, func(n *Namespace, i int) { n.EmitEvent(Target{Rooms: rooms(200 * i)}, &Outgoing{Name: "moved"}, short) }},
+		"exceptions": {50, func(n *Namespace, _ int) {
+			n.EmitEvent(Target{Rooms: []string{"one"}, Except: rooms(0)}, &Outgoing{Name: "moved"}, short)
+		}},
+		"attachments": {1, func(n *Namespace, _ int) {
+			n.EmitEvent(one, &Outgoing{Name: "moved", Attachments: [][]byte{{1}, {2}, {3}}}, short)
+		}},
+		"long": {1, func(n *Namespace, _ int) { n.EmitEvent(one, &Outgoing{Name: "moved"}, long) }},
+		"keys": {1, func(n *Namespace, i int) {
+			n.EmitEvent(Target{Rooms: []string{"away", room(i)}}, &Outgoing{Name: "moved", Key: room(i)}, short)
+		}},
+		"one key": {1, func(n *Namespace, i int) {
+			n.EmitEvent(Target{Rooms: []string{"away"}}, &Outgoing{Name: "moved", Key: "car 1"}, short)
+			if i%20 == 0 {
+				n.EmitEvent(one, &Outgoing{Name: "moved"}, short)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newQuiet(Config{
+				Limits: testLimits, AttachmentBytes: 1e6, QueuedEvents: 1000, QueuedBytes: 1e6,
+				Recovery: &RecoveryConfig{Window: time.Minute, Events: kept / c.every, Bytes: 1e8, Sockets: 10},
+			})
+			t.Cleanup(q.close)
+			q.openMany(t, 0, nil, nil)
+			n := q.sio.Lookup("/")
+			n.log.Pause()
+			n.log.Leave(&Away{Rooms: []eventlog.Room{{Name: "away"}}})
+			n.log.End()
+			before := heap()
+			for i := range emitted / c.every {
+				c.emit(n, i)
+			}
+			took := heap() - before
+			_, counted, _ := n.log.Len()
+			t.Logf("%d bytes counted, %d taken", counted, took)
+			require.Less(t, took, counted+counted/2)
+			require.Less(t, counted, 2*took)
+		})
+	}
 }

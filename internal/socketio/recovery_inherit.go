@@ -65,8 +65,34 @@ func (n *Namespace) LogPage(after uint64, limit, bytes int) (events []KeptEvent,
 // Inherits reports whether Inherit may still succeed.
 func (n *Namespace) Inherits() bool { return n.log.Inherits() }
 
-// Inherit adds the log of another node to this one. It reports whether the log is valid, and fits.
-func (n *Namespace) Inherit(events []KeptEvent, s LogState) bool {
+// Heritage is what has come so far of the log of another node. Of its events it keeps the newest, as many as this node may keep.
+type Heritage struct {
+	n  *Namespace
+	of *eventlog.Heritage[[]*Message]
+}
+
+// Heritage returns an empty heritage for the log of the namespace.
+func (n *Namespace) Heritage() *Heritage { return &Heritage{n, n.log.Heritage()} }
+
+// Add adds the next events, if they are valid.
+func (h *Heritage) Add(events []KeptEvent) (ok bool) {
+	for _, e := range events {
+		m, ok := eventlog.ParseMark(e.Mark)
+		if !ok || !h.n.hasLabel(e.Replayed) || !e.To.All && len(e.To.Rooms) == 0 {
+			return false
+		}
+		ms := EventMessages(h.n.name, NoID, e.Name, e.Args, e.Attachments)
+		in := eventlog.Inherited[[]*Message]{Ago: e.Ago}
+		in.Event, in.To, in.Load = ms, targetOf(e.To), loadOf(ms)
+		in.Origin = eventlog.Origin{Mark: m, Here: e.Here, Unknown: e.Unknown}
+		h.of.Add(in)
+	}
+	return true
+}
+
+// Inherit adds what has come to the log of the namespace, with what the other log knows. It reports whether that is valid,
+// and fits.
+func (h *Heritage) Inherit(s LogState) bool {
 	state := eventlog.State{Age: ago(s.AgeMS), Unmarked: s.Unmarked, Deaf: ago(s.DeafMS)}
 	for _, k := range s.Known {
 		m, ok := eventlog.ParseMark(k.Mark)
@@ -77,26 +103,14 @@ func (n *Namespace) Inherit(events []KeptEvent, s LogState) bool {
 			Mark: m, Floor: k.Floor, FloorAgo: ago(k.FloorAgoMS), Lost: k.Lost, LostAgo: ago(k.LostAgoMS), Ago: ago(k.AgoMS), Lacks: k.Lacks, Gone: k.Gone, GoneAgo: ago(k.GoneAgoMS),
 		})
 	}
-	inherited := make([]eventlog.Inherited[[]*Message], 0, len(events))
-	for _, e := range events {
-		m, ok := eventlog.ParseMark(e.Mark)
-		if !ok || !n.hasLabel(e.Replayed) || !e.To.All && len(e.To.Rooms) == 0 {
-			return false
-		}
-		ms := EventMessages(n.name, NoID, e.Name, e.Args, e.Attachments)
-		in := eventlog.Inherited[[]*Message]{Ago: e.Ago}
-		in.Event, in.To, in.Size = ms, targetOf(e.To), SizeOf(ms)
-		in.Origin = eventlog.Origin{Mark: m, Here: e.Here, Unknown: e.Unknown}
-		inherited = append(inherited, in)
-	}
-	return n.log.Inherit(inherited, state, n.relabeled)
+	return h.of.Inherit(state, h.n.relabeled)
 }
 
 // relabeled returns an event of the log with another label.
 func (n *Namespace) relabeled(ms []*Message, label string) []*Message {
 	e := replayed(ms)
 	if len(e.Args) == 0 || !n.hasLabel(e) {
-		return ms // an event with a key
+		return ms // cannot happen: it has a label
 	}
 	e.Args[len(e.Args)-1] = json.RawMessage(JSONString(label))
 	return EventMessages(n.name, NoID, e.Name, e.Args, e.Attachments)

@@ -90,7 +90,7 @@ func (n *Namespace) Part(events []Replayed, rooms []string, upto string) *Part {
 			return nil
 		}
 		ms := EventMessages(n.name, NoID, e.Name, e.Args, e.Attachments)
-		p.Events, p.Size = append(p.Events, ms), p.Size+SizeOf(ms)
+		p.Events, p.Load = append(p.Events, ms), p.Load.And(loadOf(ms))
 	}
 	if _, ok := n.log.Seen(upto); !ok {
 		return nil
