@@ -599,9 +599,9 @@ func TestRecoveryNodes_UnderLoad(t *testing.T) {
 		rolling.Lock()
 		defer rolling.Unlock()
 		c.settle()
-		c.kill(running[0])
-		running = append(running[1:], len(c.servers))
 		c.start(allClients)
+		c.kill(running[0]) // it has begun to tell the new one of its sockets, or not
+		running = append(running[1:], len(c.servers)-1)
 	}
 	var rolls sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())

@@ -115,8 +115,9 @@ type nodeKey struct{ namespace, peer string }
 
 // namedNode is the name that the log of a peer has in records.
 type namedNode struct {
-	name string
-	told time.Time // when the peer last told of all its sockets
+	name    string
+	told    time.Time // when the peer last began to tell of all its sockets
+	telling time.Time // when the newest message of these came, and there are more; zero: it has told of all
 }
 
 // questions are what a node has asked the others. Its methods may be called concurrently.
@@ -186,10 +187,7 @@ func (p *peerSockets) lookUp(ns *Namespace, id socketio.RecoveryID) (k peerSocke
 
 // find asks the other nodes for a socket that this one does not know, if it may not know all.
 func (p *peerSockets) find(ctx context.Context, ns *Namespace, pid socketio.PID) (k peerSocket, ok bool) {
-	p.mu.Lock()
-	lacks := time.Since(p.lacks) < p.rt.opts.Recovery.Window
-	p.mu.Unlock()
-	if !lacks {
+	if p.knowsAll(ns) {
 		return k, false
 	}
 	id, answers, done := p.finds.open(1)
@@ -214,6 +212,21 @@ func (p *peerSockets) find(ctx context.Context, ns *Namespace, pid socketio.PID)
 			return k, false
 		}
 	}
+}
+
+// knowsAll reports whether this node has lost nothing lately, and no other one is telling of all its sockets.
+func (p *peerSockets) knowsAll(ns *Namespace) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.lacks) < p.rt.opts.Recovery.Window {
+		return false
+	}
+	for key, node := range p.nodes {
+		if key.namespace == ns.name && time.Since(node.telling) < settleTime {
+			return false
+		}
+	}
+	return true
 }
 
 // milliseconds returns a period that another node has sent.

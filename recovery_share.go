@@ -5,6 +5,7 @@ package realtime
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,16 +21,19 @@ const (
 )
 
 // sharedSockets are sockets of the sender in the message's namespace, all of them or those that have
-// changed.
+// changed. A node that tells of all sends messages of socketsBatch sockets, and then one with fewer, or none.
 type sharedSockets struct {
 	// Mark is that of the sender's newest event: those that it emits later come after this message.
 	Mark  string               `json:"mark"`
 	Heard []socketio.HeardNode `json:"heard,omitempty"` // third nodes, which may have ended before the receiver has begun
-	First bool                 `json:"first,omitempty"` // the first message with all sockets: the receiver drops those that it knows
+	First bool                 `json:"first,omitempty"` // the first message with all sockets
 	Open  []json.RawMessage    `json:"open,omitempty"`  // each a sharedSocket
 	Left  []json.RawMessage    `json:"left,omitempty"`  // the same, and they have lost their connection
 	Gone  []string             `json:"gone,omitempty"`  // the ids of those whose clients cannot come back
 }
+
+// size returns the number of sockets.
+func (m *sharedSockets) size() int { return len(m.Open) + len(m.Left) + len(m.Gone) }
 
 // sharedSocket is a socket for other nodes.
 type sharedSocket struct {
@@ -123,70 +127,97 @@ func (p *peerSockets) shareLocked() {
 	}
 }
 
-// share sends what has changed, or all sockets, until there is nothing to send. All sockets are sent at
-// most once in answerEvery.
+// socketChanges are the sockets of this node that have changed.
+type socketChanges struct {
+	open  map[*Socket]struct{}
+	ended []endedSocket
+}
+
+// takeLocked returns what has changed since it was last called.
+func (p *peerSockets) takeLocked() socketChanges {
+	c := socketChanges{p.changed, p.ended}
+	p.changed, p.ended = map[*Socket]struct{}{}, nil
+	return c
+}
+
+// share sends what has changed, and all sockets if they are to be shared, until there is nothing to send. All sockets are
+// sent at most once in answerEvery.
 func (p *peerSockets) share() {
 	for p.rt.pause(usersDelay) {
-		p.mu.Lock()
-		changed, ended, all := p.changed, p.ended, p.all && time.Since(p.listed) >= answerEvery
-		if len(changed) == 0 && len(ended) == 0 && !p.all {
-			p.sharing = false
-			p.mu.Unlock()
+		c, all, over := p.toShare()
+		if over {
 			return
 		}
-		p.changed, p.ended = map[*Socket]struct{}{}, nil
+		p.shareChanges(c, nil)
 		if all {
-			p.all, p.listed = false, time.Now()
+			p.rt.each(func(ns *Namespace) {
+				if ns.inner.Keeps() {
+					p.shareNamespace(ns)
+				}
+			})
 		}
-		p.mu.Unlock()
-		p.rt.each(func(ns *Namespace) {
-			if ns.inner.Keeps() {
-				p.shareNamespace(ns, changed, ended, all)
-			}
-		})
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sharing = false
 }
 
-// shareNamespace sends the sockets of a namespace that have changed, or all of them.
-func (p *peerSockets) shareNamespace(ns *Namespace, changed map[*Socket]struct{}, ended []endedSocket, all bool) {
-	b := &socketBatch{p: p, ns: ns, m: &sharedSockets{First: all, Heard: ns.inner.Heard()}}
-	for _, e := range ended {
-		switch {
-		case e.ns != ns:
-		case e.left == nil:
-			b.m.Gone = append(b.m.Gone, e.id.String())
-			b.added()
-		default:
-			e.left.AwayMS = time.Since(e.at).Milliseconds()
-			b.m.Left = append(b.m.Left, encodeSocket(e.left))
-			b.added()
-		}
+// toShare returns what has changed, and whether all sockets are to be sent now. With over the sharing goroutine ends.
+func (p *peerSockets) toShare() (c socketChanges, all, over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.changed) == 0 && len(p.ended) == 0 && !p.all {
+		p.sharing = false
+		return c, false, true
 	}
-	if !all {
-		for s := range changed {
-			if s.ns == ns {
-				b.open(s)
+	if all = p.all && time.Since(p.listed) >= answerEvery; all {
+		p.all, p.listed = false, time.Now()
+	}
+	return p.takeLocked(), all, false
+}
+
+// shareChanges sends what has changed. What is of the namespace of a batch that is being filled, which may be nil, goes there.
+func (p *peerSockets) shareChanges(c socketChanges, filled *socketBatch) {
+	p.rt.each(func(ns *Namespace) {
+		switch {
+		case !ns.inner.Keeps():
+		case filled != nil && filled.ns == ns:
+			filled.changes(c)
+		default:
+			b := &socketBatch{p: p, ns: ns, m: &sharedSockets{Heard: ns.inner.Heard()}}
+			if b.changes(c); b.n > 0 {
+				b.send()
 			}
 		}
-		if b.n > 0 {
-			b.send()
+	})
+}
+
+// shareNamespace sends all sockets of a namespace. What changes meanwhile does not wait for them.
+func (p *peerSockets) shareNamespace(ns *Namespace) {
+	b := &socketBatch{p: p, ns: ns, m: &sharedSockets{First: true, Heard: ns.inner.Heard()}}
+	began := time.Now()
+	meanwhile := func() {
+		if time.Since(began) < usersDelay {
+			return
 		}
-		return
+		began = time.Now()
+		p.mu.Lock()
+		c := p.takeLocked()
+		p.mu.Unlock()
+		p.shareChanges(c, b)
 	}
 	for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
 		if s, ok := socketOf(inner); ok {
 			b.open(s)
 		}
+		meanwhile()
 	}
 	for _, a := range ns.inner.AwaySockets() {
 		r, ok := ns.inner.RecordOf(a)
 		if owner, known := a.Owner.(Identity); ok && known {
-			b.m.Left = append(b.m.Left, encodeSocket(&sharedSocket{r, owner, ns.inner.Left(a).Milliseconds()}))
-			b.added()
+			b.left(&sharedSocket{r, owner, ns.inner.Left(a).Milliseconds()})
 		}
+		meanwhile()
 	}
 	b.send()
 }
@@ -197,6 +228,32 @@ type socketBatch struct {
 	ns *Namespace
 	m  *sharedSockets
 	n  int // the sockets in m
+}
+
+// changes adds those of the namespace.
+func (b *socketBatch) changes(c socketChanges) {
+	for _, e := range c.ended {
+		switch {
+		case e.ns != b.ns:
+		case e.left == nil:
+			b.m.Gone = append(b.m.Gone, e.id.String())
+			b.added()
+		default:
+			e.left.AwayMS = time.Since(e.at).Milliseconds()
+			b.left(e.left)
+		}
+	}
+	for s := range c.open {
+		if s.ns == b.ns {
+			b.open(s)
+		}
+	}
+}
+
+// left adds a socket whose client is away.
+func (b *socketBatch) left(s *sharedSocket) {
+	b.m.Left = append(b.m.Left, encodeSocket(s))
+	b.added()
 }
 
 // open adds an open socket.
@@ -235,13 +292,13 @@ func encodeSocket(s *sharedSocket) json.RawMessage {
 
 // apply records sockets of another node. It reports whether the message is valid.
 func (p *peerSockets) apply(ns *Namespace, peer string, m *sharedSockets) bool {
-	if len(m.Open)+len(m.Left)+len(m.Gone) > socketsBatch || len(m.Heard) > socketsBatch {
+	if m.size() > socketsBatch || len(m.Heard) > socketsBatch {
 		return false
 	}
 	if peer == "" || !ns.inner.Keeps() {
 		return true
 	}
-	if m.First && !p.named(ns, peer, m.Mark) || !ns.inner.Hear(m.Mark, m.Heard) {
+	if !ns.inner.Hear(m.Mark, m.Heard) || m.First && !p.named(ns, peer, m.Mark) {
 		return false
 	}
 	moved, valid := p.applyNow(ns, peer, m)
@@ -262,7 +319,8 @@ func (p *peerSockets) named(ns *Namespace, peer, mark string) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.nodes[nodeKey{ns.name, peer}] = namedNode{mark[:len(socketio.RecordNode{})], time.Now()}
+	now := time.Now()
+	p.nodes[nodeKey{ns.name, peer}] = namedNode{name: mark[:len(socketio.RecordNode{})], told: now, telling: now}
 	return true
 }
 
@@ -279,13 +337,6 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m.First {
-		for key, s := range p.known {
-			if s.peer == peer && key.namespace == ns.name && s.until.IsZero() {
-				delete(p.known, key)
-			}
-		}
-	}
 	for i, b := range slices.Concat(m.Open, m.Left) {
 		var s sharedSocket
 		id, ok := socketio.RecoveryID{}, json.Unmarshal(b, &s) == nil
@@ -296,22 +347,12 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 			valid = false
 			continue
 		}
-		key := socketKey{ns.name, id}
-		if old := p.known[key]; old != nil && old.turn > s.Turn {
-			continue
-		}
-		if s.Turn > 0 {
-			moved = append(moved, movedSocket{id, s.Socket, s.Turn})
-		}
-		if p.known[key] == nil && !p.spaceLocked(now) {
-			continue
-		}
-		p.known[key] = &peerSocket{peer: peer, turn: s.Turn, record: slices.Clone(b), made: now, told: now}
+		of := &peerSocket{peer: peer, turn: s.Turn, record: b, made: now, told: now}
 		if i >= len(m.Open) {
-			p.known[key].until = now.Add(p.rt.opts.Recovery.Window - milliseconds(s.AwayMS))
+			of.until = now.Add(p.rt.opts.Recovery.Window - milliseconds(s.AwayMS))
 		}
-		if at, gone := p.gone[peer]; gone {
-			p.losesNodeLocked(p.known[key], at)
+		if p.learnLocked(socketKey{ns.name, id}, of) && s.Turn > 0 {
+			moved = append(moved, movedSocket{id, s.Socket, s.Turn})
 		}
 	}
 	for _, text := range m.Gone {
@@ -319,7 +360,51 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 			s.until = now
 		}
 	}
+	p.toldLocked(nodeKey{ns.name, peer}, m, now)
 	return moved, valid
+}
+
+// learnLocked records what a node has just told of a socket of its own, if there is space. It reports whether that is not older
+// than what is known.
+func (p *peerSockets) learnLocked(key socketKey, s *peerSocket) (newer bool) {
+	old := p.known[key]
+	if old != nil && old.turn > s.turn {
+		return false
+	}
+	if old != nil || p.spaceLocked(s.told) {
+		s.record = slices.Clone(s.record)
+		p.known[key] = s
+		if at, gone := p.gone[s.peer]; gone {
+			p.losesNodeLocked(s, at)
+		}
+	}
+	return true
+}
+
+// toldLocked is called after a message of a peer was applied. If it is one of those in which that tells of all its sockets, and not
+// full, it is the last one. Until then this node goes by what it knew before, and when it has them all it forgets the open
+// ones that were not among them. It does not if some of these messages may be lost, or the peer begins anew: then the next ones
+// say what is to be forgotten.
+func (p *peerSockets) toldLocked(key nodeKey, m *sharedSockets, now time.Time) {
+	node := p.nodes[key]
+	if node.telling.IsZero() {
+		return
+	}
+	node.telling = now
+	if m.size() < socketsBatch {
+		node.telling = time.Time{}
+		if !p.lacks.After(node.told) {
+			maps.DeleteFunc(p.known, func(k socketKey, s *peerSocket) bool {
+				return k.namespace == key.namespace && s.peer == key.peer && s.untold(&node)
+			})
+		}
+	}
+	p.nodes[key] = node
+}
+
+// untold reports whether the socket is open as far as is known, and its node has not told of it since it has begun to tell of all.
+func (s *peerSocket) untold(node *namedNode) bool {
+	return s.until.IsZero() && s.told.Before(node.told)
 }
 
 // ofLocked returns the socket of another node with an id, or nil.
@@ -336,14 +421,16 @@ func (p *peerSockets) ofLocked(ns *Namespace, peer, text string) *peerSocket {
 }
 
 // spaceLocked reports whether one more socket may be known. It forgets those whose clients were away for too
-// long.
+// long, and if that is not enough those of which their nodes, which are telling of all, may tell no more.
 func (p *peerSockets) spaceLocked(now time.Time) bool {
 	if now.Sub(p.looked) >= expireEvery {
 		p.looked = now
-		for key, s := range p.known {
-			if !s.until.IsZero() && now.After(s.until) {
-				delete(p.known, key)
-			}
+		maps.DeleteFunc(p.known, func(_ socketKey, s *peerSocket) bool { return !s.until.IsZero() && now.After(s.until) })
+		if len(p.known) >= p.rt.opts.Recovery.Sockets {
+			maps.DeleteFunc(p.known, func(key socketKey, s *peerSocket) bool {
+				node := p.nodes[nodeKey{key.namespace, s.peer}]
+				return !node.telling.IsZero() && s.untold(&node)
+			})
 		}
 	}
 	return len(p.known) < p.rt.opts.Recovery.Sockets
