@@ -43,7 +43,7 @@ type stateContent struct {
 	Found       *socketFound       `json:"found,omitempty"`       // the answer to Find
 	PartOf      *partRequest       `json:"partOf,omitempty"`      // one node answers with Part
 	Part        *partAnswer        `json:"part,omitempty"`        // events that a client has missed
-	LogOf       *logRequest        `json:"logOf,omitempty"`       // one node answers with LogPage
+	LogOf       *logRequest        `json:"logOf,omitempty"`       // one node answers with LogPage, or stops doing so
 	LogPage     *logPage           `json:"logPage,omitempty"`     // events that the sender keeps
 	Kept        *ClusterMessage    `json:"kept,omitempty"`        // an event for sockets of the sender alone: nodes keep it for clients that come to them
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
@@ -144,7 +144,7 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	case s.Part != nil:
 		return ns.rt.peerSockets.parts.answered(s.Part.Part, s.Part)
 	case s.LogOf != nil:
-		return ns.rt.peerSockets.logOf(ns, s.LogOf)
+		return ns.rt.peerSockets.logOf(ns, from, s.LogOf)
 	case s.LogPage != nil:
 		return ns.rt.peerSockets.logs.answered(s.LogPage.Log, s.LogPage)
 	case s.Kept != nil:

@@ -24,8 +24,8 @@ const (
 	pageEvents   = 128
 	pageBytes    = 64 << 10
 	pagesWaiting = 1024
-	// pageRate is how many bytes of events, rooms and sockets a node sends in pages in a second at most, of all namespaces and to all that
-	// ask: each node gets the pages, and what is emitted meanwhile must not wait behind them.
+	// pageRate is how many bytes of events, rooms and sockets one node sends in pages in a second at most, of all namespaces and to all that
+	// ask it: each node gets the pages, and what is emitted meanwhile must not wait behind them. Several nodes that send do so at this rate each.
 	pageRate = 12 << 20
 	// logsTime is how long a node that shuts down goes on with the logs that it sends.
 	logsTime = 10 * time.Second
@@ -34,11 +34,12 @@ const (
 	logFactor = 2
 )
 
-// logRequest asks a node for the log of a namespace.
+// logRequest asks a node for the log of a namespace, or gives up one that was asked for.
 type logRequest struct {
 	Log   string   `json:"log"`             // an id for the answers
-	Node  string   `json:"node"`            // who is asked
+	Node  string   `json:"node"`            // who is asked; empty with Stop, so that older nodes do not take it for a request
 	Peers []string `json:"peers,omitempty"` // which the sender knows: they have told of their sockets
+	Stop  bool     `json:"stop,omitempty"`
 }
 
 // logPage is one of the answers to a logRequest. The last one has State; without it and anything else, that
@@ -101,11 +102,20 @@ func (p *peerSockets) inherit(ns *Namespace) {
 }
 
 // askLog takes over the log of a node. It reports whether that is all: it did, or what this node cannot send, or is too
-// much for it, comes from the other nodes too.
+// much for it, comes from the other nodes too. If it does not take over all, that node need not send the rest.
 func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) (over bool) {
 	id, pages, done := p.logs.open(pagesWaiting)
 	defer done()
-	p.rt.shareState(ns.name, stateContent{LogOf: &logRequest{id, node, p.knownPeers()}})
+	p.rt.shareState(ns.name, stateContent{LogOf: &logRequest{Log: id, Node: node, Peers: p.knownPeers()}})
+	over, ended := p.takeLog(ctx, ns, pages)
+	if !ended && ctx.Err() == nil {
+		p.rt.shareState(ns.name, stateContent{LogOf: &logRequest{Log: id, Stop: true}})
+	}
+	return over
+}
+
+// takeLog takes over the pages of a log. over is the result of askLog, and ended says that no page follows.
+func (p *peerSockets) takeLog(ctx context.Context, ns *Namespace, pages <-chan *logPage) (over, ended bool) {
 	timer := time.NewTimer(pageTime)
 	defer timer.Stop()
 	heritage, events, size := ns.inner.Heritage(), 0, 0
@@ -118,19 +128,20 @@ func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) (o
 				size += e.Size()
 			}
 			p.inheritSockets(ns, page.Lost)
+			ended = page.State != nil || len(page.Events)+len(page.Lost) == 0
 			switch {
 			case !ok, p.rt.opts.Recovery.exceeded(events, size):
-				return true
-			case page.N != n, !ns.inner.Inherits(), page.State == nil && len(more)+len(page.Lost) == 0, !heritage.Add(more):
-				return false
-			case page.State != nil:
-				return heritage.Inherit(*page.State)
+				return true, ended
+			case page.N != n, !ns.inner.Inherits(), page.State == nil && ended, !heritage.Add(more):
+				return false, ended
+			case ended:
+				return heritage.Inherit(*page.State), ended
 			}
 			timer.Reset(pageTime)
 		case <-timer.C:
-			return false
+			return false, false
 		case <-ctx.Done():
-			return false
+			return false, false
 		}
 	}
 }
@@ -155,27 +166,93 @@ func (ns *Namespace) keptEvents(page []keptEvent) (events []socketio.KeptEvent, 
 	return events, true
 }
 
-// logOf answers a logRequest, if this node is asked. It reports whether the question is valid.
-func (p *peerSockets) logOf(ns *Namespace, q *logRequest) bool {
+// sentLog is a log that this node sends to a peer, or has sent last.
+type sentLog struct {
+	id   string
+	stop context.CancelFunc
+}
+
+// logOf answers a logRequest of a peer, if this node is asked. It reports whether the question is valid.
+func (p *peerSockets) logOf(ns *Namespace, peer string, q *logRequest) bool {
 	if !validID(q.Log) {
 		return false
 	}
-	if ns.inner.Keeps() && ns.inner.IsNode(q.Node) {
-		p.serve(func() { p.sendLog(ns, q) })
+	if peer == "" || !ns.inner.Keeps() {
+		return true
+	}
+	key := nodeKey{ns.name, peer}
+	if q.Stop {
+		p.stopLog(key, q.Log)
+	} else if ns.inner.IsNode(q.Node) {
+		if ctx, stop := p.beginLog(key, q.Log); ctx != nil {
+			p.serve(func() {
+				defer p.endLog(key, stop)
+				p.sendLog(ctx, ns, q)
+			})
+		}
 	}
 	return true
 }
 
-// sendLog sends the sockets of lost nodes, and the log of a namespace, in pages. It stops when more comes
-// than it sends.
-func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
+// beginLog returns a context that ends when a peer is lost, gives up what it has asked for, or asks anew. It returns nil
+// if the peer is lost, or this is what it has asked for last.
+func (p *peerSockets) beginLog(key nodeKey, id string) (context.Context, context.CancelFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	former, asked := p.sends[key]
+	if _, gone := p.gone[key.peer]; gone || asked && former.id == id {
+		return nil, nil
+	}
+	if asked {
+		former.stop()
+	}
+	ctx, stop := context.WithCancel(p.rt.ctx)
+	p.sends[key] = sentLog{id, stop}
+	return ctx, stop
+}
+
+// endLog is called when the log of beginLog was sent. Its id is remembered as long as the peer is there.
+func (p *peerSockets) endLog(key nodeKey, stop context.CancelFunc) {
+	stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.peers[key.peer]; !known {
+		delete(p.sends, key)
+	}
+}
+
+// stopLog ends the sending of a log that a peer has given up.
+func (p *peerSockets) stopLog(key nodeKey, id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s, ok := p.sends[key]; ok && s.id == id {
+		s.stop()
+	}
+}
+
+// stopLogsLocked ends the sending of all logs to a peer that was lost.
+func (p *peerSockets) stopLogsLocked(peer string) {
+	for key, s := range p.sends {
+		if key.peer == peer {
+			s.stop()
+			delete(p.sends, key)
+		}
+	}
+}
+
+// sendLog sends the sockets of lost nodes, and the log of a namespace, in pages. It stops when ctx ends, and when more
+// comes than it sends.
+func (p *peerSockets) sendLog(ctx context.Context, ns *Namespace, q *logRequest) {
 	p.sending.Add(1)
 	defer p.sending.Add(-1)
 	page := &logPage{Log: q.Log}
 	send := func(size int) (goOn bool) {
+		if ctx.Err() != nil {
+			return false
+		}
 		p.rt.shareState(ns.name, stateContent{LogPage: page})
 		page = &logPage{Log: q.Log, N: page.N + 1}
-		return p.rt.pause(p.pace.after(size))
+		return pauseIn(ctx, p.pace.after(size))
 	}
 	if ns.inheriting.Load() {
 		send(0)

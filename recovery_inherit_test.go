@@ -302,7 +302,7 @@ func TestRecoveryInherit_CannotEver(t *testing.T) {
 		"a gap before it asks":             {none, true, false, 0},
 		"a gap meanwhile":                  {none, true, true, full + full/10},
 		"an event is too large for it":     {func(o *realtime.Options) { o.Limits.OutboxBytes = 64 << 10 }, false, false, full + full/10},
-		"the log is much too large for it": {func(o *realtime.Options) { o.Recovery.Bytes = 256 << 10 }, false, false, full + full/10},
+		"the log is much too large for it": {func(o *realtime.Options) { o.Recovery.Bytes = 256 << 10 }, false, false, full / 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -395,5 +395,98 @@ func TestRecoveryInherit_Ages(t *testing.T) {
 			c.kill(node - 1)
 			time.Sleep(5 * time.Second)
 		}
+	})
+}
+
+// A node that shuts down waits for those alone that get its log, not for those that have left, have died or have given up. Nobody is
+// sent what they do not take.
+func TestRecoveryInherit_AskerGone(t *testing.T) {
+	const size, events = 100 << 10, 300 // 30 MB, more than 2 s
+	for name, gone := range map[string]func(c *nodes){
+		"killed": func(c *nodes) { c.kill(1) },
+		"left":   func(c *nodes) { require.NoError(c.t, c.servers[1].Realtime.Shutdown(c.t.Context())) },
+		"has lost something, and cannot take it": func(c *nodes) {
+			c.adapters[1].Cut()
+			c.adapters[1].Heal()
+			time.Sleep(50 * time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newNodes(t, 1)
+				c.inherits(0)
+				c.fill(events, size)
+				s := c.spies(func() {})
+				c.start()
+				time.Sleep(300 * time.Millisecond)
+				gone(c)
+				require.NoError(t, c.hub.Wait(t.Context()))
+				sent := s.bytes
+				require.Less(t, sent, 10<<20)
+				began := time.Now()
+				require.NoError(t, c.servers[0].Realtime.Shutdown(t.Context()))
+				require.Less(t, time.Since(began), 100*time.Millisecond)
+				require.LessOrEqual(t, s.bytes, sent+2*size)
+			})
+		})
+	}
+}
+
+// Nodes that end together wait for nobody.
+func TestRecoveryInherit_AllShutDown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0)
+		c.fill(400, 100<<10)
+		for range 3 {
+			c.start()
+		}
+		time.Sleep(300 * time.Millisecond)
+		began, done := time.Now(), make(chan error)
+		for _, s := range c.servers {
+			go func() { done <- s.Realtime.Shutdown(context.Background()) }()
+		}
+		for range c.servers {
+			require.NoError(t, <-done)
+		}
+		require.Less(t, time.Since(began), time.Second)
+	})
+}
+
+// A node asks for a log once: the same request again changes nothing, and another one takes the place of the first. An older node does not
+// say when it gives up, and does not take it for a request when another one does.
+func TestRecoveryInherit_AskedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0)
+		c.servers[0].Driver(t, "d1")
+		c.fill(20, 100<<10) // 167 ms
+		l := c.teller("LIAR--")
+		s := c.spies(func() {})
+		var node struct{ Node string }
+		require.NoError(t, json.Unmarshal([]byte(l.liar.record), &node))
+		ask := func(more string) { l.say(realtime.NamespaceDrivers, `{"logOf":{`+more+`}}`) }
+		request := `"node":"` + node.Node + `","log":`
+		for range 20 {
+			ask(request + `"first"`)
+		}
+		time.Sleep(time.Second)
+		ask(request + `"first"`) // it was sent
+		time.Sleep(time.Second)
+		require.InDelta(t, 20*100<<10, s.bytes, 100<<10, "once")
+
+		s.bytes = 0
+		for n := range 20 {
+			ask(request + fmt.Sprintf(`"again%d"`, n))
+		}
+		time.Sleep(time.Second)
+		require.Less(t, s.bytes, 42*(100<<10), "a page of each that was given up")
+
+		s.bytes = 0
+		ask(request + `"third"`)
+		ask(`"log":"another","stop":true`)
+		ask(`"log":"third","stop":true`)
+		time.Sleep(time.Second)
+		require.LessOrEqual(t, s.bytes, 120<<10)
 	})
 }

@@ -69,6 +69,7 @@ type peerSockets struct {
 	nodes   map[nodeKey]namedNode // of peers, also those in gone
 	lacks   time.Time             // when this node began, or had its last gap
 	gap     Gap                   // the last one
+	sends   map[nodeKey]sentLog   // by the peer that has asked for it
 
 	unshared atomic.Int64 // when an event was last not taken by the adapter, in nanoseconds since 1970; 0: never
 
@@ -105,7 +106,7 @@ type peerSocket struct {
 func (p *peerSockets) init(rt *Server) {
 	p.rt = rt
 	p.peers, p.gone, p.nodes, p.lacks = map[string]struct{}{}, map[string]time.Time{}, map[nodeKey]namedNode{}, time.Now()
-	p.known, p.changed = map[socketKey]*peerSocket{}, map[*Socket]struct{}{}
+	p.known, p.changed, p.sends = map[socketKey]*peerSocket{}, map[*Socket]struct{}{}, map[nodeKey]sentLog{}
 	p.claimer = claimerOf(&rt.opts, rt.adapter)
 }
 

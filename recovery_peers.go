@@ -31,6 +31,7 @@ func (p *peerSockets) forgetPeer(peer string, now time.Time) {
 	}
 	p.gone[peer] = now
 	delete(p.peers, peer)
+	p.stopLogsLocked(peer)
 	for _, s := range p.known {
 		if s.peer == peer {
 			p.losesNodeLocked(s, now)

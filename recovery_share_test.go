@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -212,7 +211,7 @@ func TestRecoveryShare_MovedMeanwhile(t *testing.T) {
 		l.tells(told{first: true})
 		require.Equal(t, upto(60, 66), fakes(n.servers[0]))
 		for _, record := range realtime.KnownSockets(n.servers[0].Realtime) {
-			require.True(t, strings.Contains(record, "OTHER-"), record)
+			require.Contains(t, record, "OTHER-")
 		}
 	})
 }
