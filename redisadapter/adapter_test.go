@@ -407,4 +407,7 @@ func TestSlot(t *testing.T) {
 		require.Equal(t, want, redisadapter.Slot(name), name)
 	}
 	require.Equal(t, redisadapter.Slot("socket.io#/drivers#"), redisadapter.Slot(redisadapter.StateChannel("socket.io", ns)))
+	for _, like := range []string{"socket.io#/drivers#", "{shop}:a", "shop-}#/drivers#", "a}b{c", "{}#/drivers#", "{#", "}{"} {
+		require.Equal(t, redisadapter.Slot(like), redisadapter.Slot(redisadapter.ProbeChannel(like, "node")), "a link subscribes to both: %s", like)
+	}
 }

@@ -3,6 +3,7 @@
 package redisadapter
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/rodando/realtime/redisadapter/internal/wire"
@@ -150,7 +151,17 @@ func nodesChannel(key string) string { return "realtime:{" + key + "}:nodes" }
 
 // probeChannel is the channel of a node's own probes. It is in the slot of the channel
 // like, to which the link subscribes.
-func probeChannel(like, uid string) string { return "realtime:{" + tag(like) + "}:probe:" + uid }
+func probeChannel(like, uid string) string {
+	probe := func(tag string) string { return "realtime:{" + tag + "}:probe:" + uid }
+	if t := tag(like); !strings.Contains(t, "}") {
+		return probe(t)
+	}
+	for n := 0; ; n++ { // no tag can hold a brace: another one of the same slot
+		if p := probe(strconv.Itoa(n)); slot(p) == slot(like) {
+			return p
+		}
+	}
+}
 
 // literal escapes the special characters of a pattern.
 func literal(s string) string {

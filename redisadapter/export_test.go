@@ -40,8 +40,11 @@ func (a *Adapter) SetUID(uid string) {
 	a.protocol = protocolOf(a.opts, a.limits, uid)
 }
 
-// Slot exports slot.
-var Slot = slot
+// Slot exports slot, and ProbeChannel probeChannel.
+var (
+	Slot         = slot
+	ProbeChannel = probeChannel
+)
 
 // The channels of a namespace to which only Go nodes subscribe.
 var (
