@@ -400,9 +400,9 @@ func (l *Log[M]) positionsLocked(a *Away, rooms roomsByName, after uint64) (foun
 			return
 		}
 		for _, one := range l.keyed.rooms[name] {
-			if one.pos > max(after, a.at) {
-				found = append(found, one.pos)
-				withKey[one.pos] = &one.entry
+			if at := one.Value.pos; at > max(after, a.at) {
+				found = append(found, at)
+				withKey[at] = &one.Value
 			}
 		}
 	}

@@ -293,7 +293,7 @@ func (l *Log[M]) appendLocked(e entry[M]) {
 // keepNewestLocked keeps an event in the place of the one with its key, if there is one.
 func (l *Log[M]) keepNewestLocked(e entry[M]) {
 	if old := l.keyed.all[e.Key]; old != nil {
-		l.countEventLocked(&old.entry, -1)
+		l.countEventLocked(&old.Value, -1)
 	}
 	l.keyed.add(e)
 	l.countEventLocked(&e, 1)
@@ -327,14 +327,14 @@ func (l *Log[M]) lenLocked() int { return len(l.entries) - l.skip + len(l.keyed.
 
 // oldestLocked returns the oldest event, or nil.
 func (l *Log[M]) oldestLocked() *entry[M] {
-	k := l.keyed.oldest
-	if l.skip < len(l.entries) && (k == nil || l.entries[l.skip].pos < k.pos) {
+	k := l.keyed.order.Oldest()
+	if l.skip < len(l.entries) && (k == nil || l.entries[l.skip].pos < k.Value.pos) {
 		return &l.entries[l.skip]
 	}
 	if k == nil {
 		return nil
 	}
-	return &k.entry
+	return &k.Value
 }
 
 // entryLocked returns the event without a key at a position, or nil.
@@ -353,7 +353,7 @@ func (l *Log[M]) evictLocked() {
 	l.trimmed = e.pos
 	l.countEventLocked(e, -1)
 	if e.Key != "" {
-		l.keyed.remove(l.keyed.oldest)
+		l.keyed.remove(l.keyed.order.Oldest())
 	} else {
 		l.dropLocked(e)
 	}

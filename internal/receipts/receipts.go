@@ -8,11 +8,11 @@
 package receipts
 
 import (
-	"container/list"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/rodando/realtime/internal/chain"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -156,7 +156,7 @@ type Table[K comparable, V any] struct {
 	entries map[string]*entry[K, V]
 	users   map[string][]*entry[K, V] // of those that have not ended, the oldest first
 	groups  map[string][]*entry[K, V] // of all, the oldest first
-	ended   *list.List                // of *entry[K, V]: those of entries that have ended, the first one first
+	ended   chain.List[*entry[K, V]]  // those of entries that have ended, the first one first
 	gone    newest[struct{}]          // those that were in entries
 	early   newest[earlyReceipt]      // of events that are not known yet
 	over    newest[time.Time]         // when End was called for such an event
@@ -169,13 +169,13 @@ type entry[K comparable, V any] struct {
 	begun     time.Time
 	expires   time.Time
 	devices   map[K]*device
-	sent      bool          // to any device
-	ended     time.Time     // zero: not yet
-	inEnded   *list.Element // in Table.ended
-	ranOut    bool          // it has ended because it has expired
-	late      bool          // End was called after that
-	sending   int           // calls of Send that are running
-	idle      chan struct{} // closed when sending is 0; nil unless End waits for that
+	sent      bool                     // to any device
+	ended     time.Time                // zero: not yet
+	inEnded   chain.Node[*entry[K, V]] // in Table.ended
+	ranOut    bool                     // it has ended because it has expired
+	late      bool                     // End was called after that
+	sending   int                      // calls of Send that are running
+	idle      chan struct{}            // closed when sending is 0; nil unless End waits for that
 	first     Receipt
 	received  time.Time // when the first receipt came; zero: none
 	told      [kinds]bool
@@ -193,7 +193,7 @@ type device struct {
 // New returns an empty table.
 func New[K comparable, V any](cfg Config[K, V]) *Table[K, V] {
 	return &Table[K, V]{
-		cfg: cfg, entries: map[string]*entry[K, V]{}, users: map[string][]*entry[K, V]{}, groups: map[string][]*entry[K, V]{}, ended: list.New(),
+		cfg: cfg, entries: map[string]*entry[K, V]{}, users: map[string][]*entry[K, V]{}, groups: map[string][]*entry[K, V]{},
 		early: newest[earlyReceipt]{max: maxEarly}, over: newest[time.Time]{max: maxEarly}, gone: newest[struct{}]{max: maxGone},
 	}
 }
@@ -247,15 +247,11 @@ func (t *Table[K, V]) hasRoomLocked(now time.Time) bool {
 	if len(t.entries) < t.cfg.Max {
 		return true
 	}
-	first := t.ended.Front()
-	if first == nil {
+	first := t.ended.Oldest()
+	if first == nil || now.Sub(first.Value.ended) < keepCrowded {
 		return false
 	}
-	e, ok := first.Value.(*entry[K, V])
-	if !ok || now.Sub(e.ended) < keepCrowded {
-		return false
-	}
-	t.removeLocked(e)
+	t.removeLocked(first.Value)
 	return true
 }
 
@@ -481,7 +477,8 @@ func (t *Table[K, V]) endLocked(e *entry[K, V], now time.Time) (devices []K) {
 }
 
 func (t *Table[K, V]) markEndedLocked(e *entry[K, V], now time.Time) {
-	e.ended, e.inEnded = now, t.ended.PushBack(e)
+	e.ended, e.inEnded.Value = now, e
+	t.ended.Push(&e.inEnded)
 }
 
 func forget[E comparable](index map[string][]E, key string, e E) {
@@ -496,7 +493,7 @@ func forget[E comparable](index map[string][]E, key string, e E) {
 func (t *Table[K, V]) removeLocked(e *entry[K, V]) {
 	t.cfg.Wheel.Stop(&e.timer)
 	forget(t.groups, e.Group, e)
-	t.ended.Remove(e.inEnded)
+	t.ended.Remove(&e.inEnded)
 	delete(t.entries, e.ID)
 	t.gone.put(e.ref(), struct{}{})
 }
