@@ -19,9 +19,17 @@ import (
 // field.
 func optionComments(t *testing.T) map[string]string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "options.go", nil, parser.ParseComments)
-	require.NoError(t, err)
 	comments := map[string]string{}
+	for _, file := range []string{"options.go", "options_limits.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+		require.NoError(t, err)
+		addOptionComments(t, f, comments)
+	}
+	return comments
+}
+
+func addOptionComments(t *testing.T, f *ast.File, comments map[string]string) {
+	t.Helper()
 	ast.Inspect(f, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -35,7 +43,6 @@ func optionComments(t *testing.T) map[string]string {
 		}
 		return true
 	})
-	return comments
 }
 
 // grouped writes a number with commas from 10,000 on, as the documentation does.
